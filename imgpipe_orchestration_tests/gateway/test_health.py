@@ -21,9 +21,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "ANSWER_SECONDS", 60)
 
 
-def test_a_gateway_whose_servers_answer_is_healthy(settings: Settings) -> None:
-    with Client(create_app(settings)) as client:
-        answer = client.get("/health")
+def test_a_gateway_whose_servers_answer_is_healthy(client: Client) -> None:
+    answer = client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
     checks = {"database": "ok", "object_store": "ok", "mongodb": "ok", "last_tick": "never", "dagster_daemon": "never"}
@@ -87,16 +86,15 @@ def test_an_overdue_round_is_down_on_the_auto_markers_port_and_told_on_the_gatew
     assert told.json()["status"] == "degraded"
 
 
-def test_a_daemon_that_no_longer_ticks_makes_the_gateway_degraded(settings: Settings, engine: Engine) -> None:
+def test_a_daemon_that_no_longer_ticks_makes_the_gateway_degraded(client: Client, engine: Engine) -> None:
     heartbeats.beat(engine, heartbeats.DAEMON, seconds=20)
-    with Client(create_app(settings)) as client:
-        well = client.get("/health").json()
-        with engine.begin() as connection:
-            connection.execute(text("update heartbeats set beat_at = now() - interval '3 minutes'"))
-        stale = client.get("/health")
-        live = client.get("/health/live")
-        heartbeats.beat(engine, heartbeats.DAEMON, seconds=20)
-        again = client.get("/health").json()
+    well = client.get("/health").json()
+    with engine.begin() as connection:
+        connection.execute(text("update heartbeats set beat_at = now() - interval '3 minutes'"))
+    stale = client.get("/health")
+    live = client.get("/health/live")
+    heartbeats.beat(engine, heartbeats.DAEMON, seconds=20)
+    again = client.get("/health").json()
     with engine.begin() as connection:
         connection.execute(
             text("update heartbeats set beat_at = now() + interval '1 hour'")
@@ -129,14 +127,13 @@ def test_a_gateway_whose_object_store_takes_no_objects_is_down(settings: Setting
 
 
 def test_a_gateway_whose_database_is_frozen_says_so_while_it_is(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Client(create_app(settings)) as client:
-        assert client.get("/health").status_code == 200
-        with frozen_sessions(settings.database_url), monkeypatch.context() as hasty:
-            hasty.setattr(health, "ANSWER_SECONDS", 6)
-            answer = client.get("/health")
-        again = client.get("/health")
+    assert client.get("/health").status_code == 200
+    with frozen_sessions(settings.database_url), monkeypatch.context() as hasty:
+        hasty.setattr(health, "ANSWER_SECONDS", 6)
+        answer = client.get("/health")
+    again = client.get("/health")
     assert answer.status_code == 503
     assert "has not answered" in answer.json()["checks"]["database"]
     assert answer.json()["checks"]["object_store"] == "ok"

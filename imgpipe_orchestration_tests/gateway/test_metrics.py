@@ -40,9 +40,8 @@ def scraped(client: Client) -> Samples:
 
 
 @pytest.fixture
-def worked(settings: Settings) -> Iterator[Settings]:
+def worked(settings: Settings, services: Services) -> Settings:
     """A queue in which one item is done, one has failed and one waits; and a paid call."""
-    services = Services(settings)
     put(services.claims, 1, 2, tenant="a", queue=QUEUE)
     batch = services.claims.claim(QUEUE, "run-1", 2)
 
@@ -63,8 +62,7 @@ def worked(settings: Settings) -> Iterator[Settings]:
         )
         connection.execute(text("insert into spending_pauses values ('openai', now() + interval '1 hour', 'quota')"))
     heartbeats.beat(services.engine, "auto_marker")
-    yield settings
-    services.close()
+    return settings
 
 
 def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
@@ -99,27 +97,25 @@ def test_queues_stages_and_paid_calls_are_told(worked: Settings) -> None:
     assert value("imgpipe_http_request_seconds_count", route="/health") == 1
 
 
-def test_uploads_wait_also_while_no_run_takes_them_in(settings: Settings, engine: Engine) -> None:
+def test_uploads_wait_also_while_no_run_takes_them_in(client: Client, engine: Engine) -> None:
     insert = text(
         "insert into pending_images (user_id, image_path, status, created_at) values"
         " (1, '/temp_images/profiles/1-profile-1-1.jpg', 'pending', now() - interval '20 minutes')"
     )
     with transaction(engine) as connection:
         connection.execute(insert)
-    with Client(create_app(settings)) as client:
-        seen = scraped(client)
+    seen = scraped(client)
     queue = ("queue", "media")
     assert seen["imgpipe_queue_items", (queue, ("state", "waiting"))] == 1
     assert seen["imgpipe_queue_items", (queue, ("state", "claimed"))] == 0
     assert seen["imgpipe_queue_oldest_seconds", (queue,)] >= 1200
 
 
-def test_requests_are_counted_by_route_and_not_by_path(settings: Settings) -> None:
-    with Client(create_app(settings)) as client:
-        for number in range(3):
-            client.get(f"/serve/{number + 1000}")
-            client.get(f"/no/such/path/{number}")
-        seen = scraped(client)
+def test_requests_are_counted_by_route_and_not_by_path(client: Client) -> None:
+    for number in range(3):
+        client.get(f"/serve/{number + 1000}")
+        client.get(f"/no/such/path/{number}")
+    seen = scraped(client)
     counted = {
         dict(labels)["route"]: value for (name, labels), value in seen.items() if name.endswith("requests_total")
     }
@@ -132,14 +128,13 @@ def test_a_database_that_is_away_is_a_figure_and_not_an_error(settings: Settings
         assert scraped(client)["imgpipe_database_up", ()] == 0
 
 
-def test_a_database_that_is_frozen_is_a_figure_within_a_scrapes_time(settings: Settings) -> None:
-    with Client(create_app(settings)) as client:
-        assert scraped(client)["imgpipe_database_up", ()] == 1
-        with frozen_sessions(settings.database_url):
-            began = time.monotonic()
-            seen = scraped(client)
-            took = time.monotonic() - began
-        again = scraped(client)
+def test_a_database_that_is_frozen_is_a_figure_within_a_scrapes_time(client: Client, settings: Settings) -> None:
+    assert scraped(client)["imgpipe_database_up", ()] == 1
+    with frozen_sessions(settings.database_url):
+        began = time.monotonic()
+        seen = scraped(client)
+        took = time.monotonic() - began
+    again = scraped(client)
     assert (seen["imgpipe_database_up", ()], again["imgpipe_database_up", ()]) == (0, 1)
     assert took < 10  # what Prometheus waits where it is told nothing else
 
@@ -161,10 +156,10 @@ def expressions(node: object) -> Iterator[str]:
             yield from expressions(value)
 
 
-def test_every_metric_of_dashboard_and_alerts_exists(worked: Settings) -> None:
-    with Client(create_app(worked)) as client:
-        client.get("/health")
-        kinds = re.findall(r"^# TYPE (\S+) (\S+)$", client.get("/metrics").text, re.MULTILINE)
+@pytest.mark.usefixtures("worked")
+def test_every_metric_of_dashboard_and_alerts_exists(client: Client) -> None:
+    client.get("/health")
+    kinds = re.findall(r"^# TYPE (\S+) (\S+)$", client.get("/metrics").text, re.MULTILINE)
     exist = {name for name, _ in kinds}
     exist |= {f"{name}_{part}" for name, kind in kinds if kind == "histogram" for part in ("bucket", "count", "sum")}
     dashboard = list(expressions(json.loads((DEPLOY / "grafana" / "imgpipe.json").read_text())))

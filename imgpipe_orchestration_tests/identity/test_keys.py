@@ -157,9 +157,7 @@ def test_refused_credentials_leave_one_line_a_minute(production: Gateway, caplog
     assert "wrong-and-secret" not in caplog.text
 
 
-def test_the_command_makes_lists_and_revokes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
+def test_the_command_makes_lists_and_revokes(environment: None) -> None:
     run = CliRunner()
     created = run.invoke(imgpipe, ["keys", "create", "shop", "--role", "operator", "--expires", "90d"])
     assert re.fullmatch(r"imgp_[A-Za-z0-9]{32}\n", created.output), created.output

@@ -12,7 +12,6 @@ from imgpipe_orchestration.errors import BadInput
 from imgpipe_orchestration.media.assets import model_evaluation
 from imgpipe_orchestration.media.evaluation import OWN_SET, evaluate, page
 from imgpipe_orchestration.resources import BackendsResource
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.media.conftest import picture
@@ -91,8 +90,7 @@ def test_the_command_prints_the_figures_and_writes_the_page(run: Run, tmp_path: 
     assert isinstance(refused.exception, BadInput)
 
 
-def test_a_set_that_cannot_be_used_is_refused_with_its_place(settings: Settings, tmp_path: Path) -> None:
-    services = Services(settings)
+def test_a_set_that_cannot_be_used_is_refused_with_its_place(services: Services, tmp_path: Path) -> None:
     for line, told in (
         ({**LINE, "expect": {"price": {"contains": ["1"]}}}, "no field 'price'"),
         ({**LINE, "kind": "poster"}, "unknown kind 'poster'"),
@@ -105,7 +103,6 @@ def test_a_set_that_cannot_be_used_is_refused_with_its_place(settings: Settings,
     file.write_text(file.read_text(), encoding="utf-16")  # as a spreadsheet may save it
     with pytest.raises(BadInput, match="is not an evaluation set"):
         evaluate(services, tmp_path, [], services.prompts["describe"])
-    services.close()
 
 
 def test_the_assets_check_is_red_below_the_least_and_green_above(

@@ -17,7 +17,6 @@ from imgpipe_orchestration.errors import NotFound
 from imgpipe_orchestration.listings.store import QUEUE
 from imgpipe_orchestration.media.store import REMAKE_VARIANTS
 from imgpipe_orchestration.operations.tidying import collect_garbage
-from imgpipe_orchestration.settings import Settings
 from imgpipe_orchestration.storage import holdings
 from imgpipe_orchestration.storage.holdings import Holding, Promise, collect
 from imgpipe_orchestration.storage.objects import Bucket
@@ -192,11 +191,9 @@ def test_an_object_that_is_named_while_the_bucket_is_read_stays(services: Servic
 
 
 def test_nothing_is_deleted_where_most_is_garbage_unless_that_is_meant(
-    services: Services, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    services: Services, environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a database that is being restored, or that of another installation."""
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(holdings, "FEW", 3)
     listings, media, reports = services.listings_bucket, services.media_bucket, services.vision_bucket
     put(listings, "a-1.webp")
@@ -244,10 +241,8 @@ def test_a_small_bucket_is_kept_where_the_database_is_empty(
 
 
 def test_the_command_tells_and_only_deletes_when_told_to(
-    services: Services, settings: Settings, medium: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    services: Services, environment: None, medium: int, tmp_path: Path
 ) -> None:
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
     put(services.media_bucket, "bulk/2026-01-31/999.jpg")
     assert isinstance(CliRunner().invoke(imgpipe, ["gc", "medai", "--data", str(tmp_path)]).exception, NotFound)
     refused = CliRunner().invoke(imgpipe, ["gc", "--data", str(tmp_path), "--grace-hours", "1000000"])

@@ -230,10 +230,8 @@ def test_the_job_runs_both_and_shows_what_it_removed(
 
 
 def test_garbage_is_told_by_hand_and_deleted_by_night(
-    instance: dg.DagsterInstance, settings: Settings, services: Services, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, environment: None, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
     resources = {"backends": BackendsResource()}
 
     def collected(config: object) -> dict[str, object]:

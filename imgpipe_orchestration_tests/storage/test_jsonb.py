@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, text
 
 from imgpipe_orchestration.storage.jsonb import dumps, storable
 
@@ -39,13 +39,10 @@ def test_what_is_not_is_mended(given_: object, kept: object) -> None:
     assert storable(given_) == kept
 
 
-def test_postgresql_takes_anything_that_python_can_hold(postgres_url: str) -> None:
-    engine = create_engine(postgres_url.replace("postgresql://", "postgresql+psycopg://"))
-
+def test_postgresql_takes_anything_that_python_can_hold(engine: Engine) -> None:
     @given(anything)
     def round_trip(value: object) -> None:
         with engine.connect() as connection:
             connection.execute(text("select cast(:v as jsonb)"), {"v": dumps(value)}).scalar_one()
 
     round_trip()
-    engine.dispose()

@@ -134,10 +134,9 @@ def test_a_transaction_of_somebody_who_froze_lets_its_locks_go(engine: Engine) -
 
 
 def test_sessions_on_a_server_that_is_read_only_since_a_failover_are_left(
-    postgres_url: str, postgres_server: Postgres
+    engine: Engine, postgres_server: Postgres
 ) -> None:
     """Those that are begun when the address leads to the new primary may write."""
-    engine = connect(postgres_url)
     with transaction(engine) as connection:
         connection.execute(text("create table f (n int)"))
     engine.dispose()
@@ -148,7 +147,6 @@ def test_sessions_on_a_server_that_is_read_only_since_a_failover_are_left(
         other.execute(f"alter database {engine.url.database} reset default_transaction_read_only")
     with transaction(engine) as connection:
         connection.execute(text("insert into f values (1)"))
-    engine.dispose()
 
 
 @pytest.mark.parametrize("use", [transaction, autocommit])
@@ -169,9 +167,8 @@ def test_a_table_that_a_migration_has_widened_meanwhile_is_asked_anew(engine: En
         assert list(connection.execute(everything).keys()) == ["n", "more"]
 
 
-def test_two_changes_that_block_each_other_are_told_as_such(postgres_url: str) -> None:
+def test_two_changes_that_block_each_other_are_told_as_such(engine: Engine) -> None:
     """And not as a database that is away."""
-    engine = connect(postgres_url)
     both_hold_one = Barrier(2)
 
     def lock(first: int, second: int) -> str:
@@ -186,5 +183,4 @@ def test_two_changes_that_block_each_other_are_told_as_such(postgres_url: str) -
 
     with ThreadPoolExecutor(2) as pool:
         told = {*pool.map(lock, (1, 2), (2, 1))}
-    engine.dispose()
     assert told == {"", "Two changes met in the database; try again."}

@@ -108,16 +108,16 @@ def test_progress_gives_the_next_step_its_attempts_and_its_lease(claims: Claims)
     assert fail(claims, claim, PartnerUnavailable("next step")) is State.WAITING
 
 
-def test_leases_follow_the_database_clock_whatever_the_time_zone_of_the_session(postgres_url: str) -> None:
+def test_leases_follow_the_database_clock_whatever_the_time_zone_of_the_session(
+    claims: Claims, postgres_url: str
+) -> None:
     far = connect(postgres_url + "?options=-c%20timezone%3DPacific/Kiritimati")
-    near = connect(postgres_url)
-    put(Claims(near), 1)
+    put(claims, 1)
     (claim,) = Claims(far, lease_seconds=30).claim(QUEUE, "far", 1)
-    assert 25 < row(Claims(near), 1).due_in <= 30
-    assert Claims(near).claim(QUEUE, "near", 1) == []
-    finish(Claims(near), claim)
+    assert 25 < row(claims, 1).due_in <= 30
+    assert claims.claim(QUEUE, "near", 1) == []
+    finish(claims, claim)
     far.dispose()
-    near.dispose()
 
 
 def test_a_renewal_that_fails_is_tried_again() -> None:
