@@ -20,7 +20,7 @@ from imgpipe_orchestration.partners.usage import Usage, charged
 from imgpipe_orchestration.storage.rows import transaction
 from imgpipe_orchestration_tests.billing.half_price import COUNT, ITEM, Shop, questions, read, relay
 from imgpipe_orchestration_tests.devstack.running import wait_for
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import answering, serving
 
 
 def test_a_batch_buys_each_answer_once_at_half_the_price(shop: Shop) -> None:
@@ -137,11 +137,8 @@ def test_an_error_in_a_batch_is_free_and_told_as_that_of_a_direct_call(shop: Sho
     def change(lines: Lines) -> Lines:
         return [lines[0] | {"response": {"status_code": status, "body": body}}, *lines[1:]]
 
-    def refuse(handler: Any, _: int) -> None:
-        reply(handler, json.dumps(body).encode(), status, Content_Type="application/json")
-
     fetch_changed(shop, change)
-    with serving(refuse) as server:
+    with answering(body, status) as server:
         client = OpenAIClient("k", base_url=server.url, policy=RetryPolicy(attempts=1))
         with pytest.raises(ImgpipeError) as direct:
             client.models()

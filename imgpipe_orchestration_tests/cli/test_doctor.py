@@ -18,7 +18,7 @@ from imgpipe_orchestration.storage import heartbeats
 from imgpipe_orchestration.storage.documents import Documents
 from imgpipe_orchestration_tests.cli.conftest import Run
 from imgpipe_orchestration_tests.conftest import S3Access, StandInAccess
-from imgpipe_orchestration_tests.partners.wire import pass_on, reply, serving
+from imgpipe_orchestration_tests.partners.wire import answering, pass_on, reply, serving
 from imgpipe_orchestration_tests.parts import ensure_database
 
 
@@ -121,10 +121,8 @@ def test_doctor_waits_for_nobody_who_hangs(settings: Settings) -> None:
 def test_doctor_names_the_part_of_the_stack_that_hangs_and_not_the_gateway_that_says_so(
     settings: Settings, tmp_path: Path
 ) -> None:
-    def down(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, b'{"checks": {"mongodb": "has not answered for 6 seconds"}}', 503)
-
-    with socket.create_server(("127.0.0.1", 0)) as silent, serving(down) as gateway, stackfile.locked(tmp_path):
+    down = answering({"checks": {"mongodb": "has not answered for 6 seconds"}}, 503)
+    with socket.create_server(("127.0.0.1", 0)) as silent, down as gateway, stackfile.locked(tmp_path):
         url = f"mongodb://127.0.0.1:{silent.getsockname()[1]}"
         about = {"pid": 1, "started_at": "2026-11-30T10:00:00+00:00", "environment": {}}
         stackfile.write(tmp_path, {**about, "parts": [{"name": "mongo", "url": url}]})

@@ -1,7 +1,7 @@
 """Models over a set of pictures: what holds is counted, what cannot be read is refused, the check is red or green."""
 
 import json
-from http.server import BaseHTTPRequestHandler
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from imgpipe_orchestration.resources import BackendsResource
 from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.media.conftest import picture
-from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
+from imgpipe_orchestration_tests.partners.wire import Server, answering
 
 __all__ = ["run"]
 
 
-def saying(**fields: Any) -> Behaviour:
+def saying(**fields: Any) -> AbstractContextManager[Server]:
     """A model that says the same of each picture."""
     told = {"style": "oil", "medium": "oil", "subject": "a cat", "quality_score": 60, "mood_keywords": ["calm"]}
     told |= {"alt_text": "A <b>Cat</b>", "confidence": 0.5, "brand_name": None, "trademark_hint": None, **fields}
@@ -28,11 +28,7 @@ def saying(**fields: Any) -> Behaviour:
     message = {"type": "message", "content": [content]}
     usage = {"input_tokens": 1000, "output_tokens": 100, "total_tokens": 1100}
     body = {"id": "r", "object": "response", "model": "gpt-6-luna", "status": "completed", "output": [message]}
-
-    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, json.dumps(body | {"usage": usage}).encode(), Content_Type="application/json")
-
-    return behave
+    return answering(body | {"usage": usage})
 
 
 def a_set(folder: Path, *lines: dict[str, Any]) -> Path:
@@ -50,7 +46,7 @@ def test_what_holds_is_counted_and_priced_and_an_answer_is_bought_once(make_gate
         "quality_score": {"within": [70, 100]},
         "mood_keywords": {"in": ["Calm"]},
     }
-    with serving(saying()) as server:
+    with saying() as server:
         gateway = make_gateway(openai_api_key="evaluation", openai_base_url=server.url)
         services = gateway.services
         folder = a_set(tmp_path, {**LINE, "expect": expect})
@@ -69,7 +65,7 @@ def test_what_holds_is_counted_and_priced_and_an_answer_is_bought_once(make_gate
 
 
 def test_a_model_that_fails_has_nothing_right(make_gateway: Any, tmp_path: Path) -> None:
-    with serving(lambda h, _: reply(h, b"{}", 400, Content_Type="application/json")) as server:
+    with answering({}, 400) as server:
         services = make_gateway(openai_api_key="failing", openai_base_url=server.url).services
         choices = services.models.choices("describe")
         (found,) = evaluate(services, a_set(tmp_path, LINE), choices, services.prompts["describe"])
@@ -80,7 +76,7 @@ def test_a_model_that_fails_has_nothing_right(make_gateway: Any, tmp_path: Path)
 def test_the_command_prints_the_figures_and_writes_the_page(run: Run, tmp_path: Path) -> None:
     html = tmp_path / "page.html"
     words = ["evaluate", "describe", "--set", str(a_set(tmp_path, LINE)), "--html", str(html), "--models"]
-    with serving(saying()) as server:
+    with saying() as server:
         partner = {"OPENAI_API_KEY": "cli-key", "OPENAI_BASE_URL": server.url}
         outcome = run(*words, "openai:gpt-6-sol", **partner)
         assert outcome.exit_code == 0, outcome.output
@@ -114,7 +110,7 @@ def test_the_assets_check_is_red_below_the_least_and_green_above(
         said = saying(
             alt_text=right if passed else "x", subject=right if passed else "x", brand_name=brand, style="photo"
         )
-        with serving(said) as server:
+        with said as server:
             settings = make_gateway(openai_api_key=f"asset-{passed}", openai_base_url=server.url).settings
             # What one model said is in the ledger.
             for name, value in {**settings.environment(), "OPENAI_VISION_MODEL": f"model-{passed}"}.items():

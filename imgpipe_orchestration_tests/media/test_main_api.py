@@ -15,7 +15,7 @@ from imgpipe_orchestration_tests.media import worker
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.test_pipeline import make_due
 from imgpipe_orchestration_tests.media.test_uploads import LOGO
-from imgpipe_orchestration_tests.partners.wire import Server, pass_on, reply, serving
+from imgpipe_orchestration_tests.partners.wire import Server, answering, pass_on, reply, serving
 
 
 class MainApi:
@@ -316,8 +316,7 @@ def test_a_vector_that_the_column_cannot_hold(make_gateway: Callable[..., Gatewa
 
 def test_more_labels_than_can_be_embedded(make_gateway: Callable[..., Gateway], standins: StandInAccess) -> None:
     labels = [{"description": "word " * 100}] * 20_000
-    body = json.dumps({"responses": [{"labelAnnotations": labels}]}).encode()
-    with serving(lambda h, _: reply(h, body, Content_Type="application/json")) as google:
+    with answering({"responses": [{"labelAnnotations": labels}]}) as google:
         sent: list[bytes] = []
 
         def listen(handler: BaseHTTPRequestHandler, _: int) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from imgpipe_orchestration_tests.cli.conftest import Run, run
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import answering, reply, serving
 
 __all__ = ["run"]
 
@@ -66,11 +65,7 @@ def test_what_the_first_model_cannot_do_the_second_does(
     trouble: str, make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
 ) -> None:
     status, body = PASSED_ON[trouble]
-
-    def refuse(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, body, status, Content_Type="application/json")
-
-    with serving(refuse) as server:
+    with answering(body, status) as server:
         gateway = make_gateway(models_file=models_file(tmp_path, standins, server.url))
         providers, answered = row_of(gateway)
         assert len(server.requests) >= 1
@@ -92,7 +87,7 @@ def test_a_refusal_for_the_content_is_final(
     refused: str, make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
 ) -> None:
     status, body = REFUSALS[refused]
-    with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
+    with answering(body, status) as server:
         providers, answered = row_of(make_gateway(models_file=models_file(tmp_path, standins, server.url)))
     assert providers["openai_vision"].startswith("failed: first ") and "describe" not in answered
     assert standins.calls("openai", "chat") == []
@@ -102,7 +97,7 @@ def test_a_canary_is_asked_as_well_about_its_share_of_new_images_and_changes_not
     make_gateway: Callable[..., Gateway], standins: StandInAccess, tmp_path: Path
 ) -> None:
     status, body = REFUSALS["the content"]
-    with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
+    with answering(body, status) as server:
         path = models_file(tmp_path, standins, server.url, describe='["second:llava"]')
         canary = '[tasks.describe.canary]\nuse = ["first:bakllava", "second:bakllava"]\nshare = 1.0\n'
         Path(path).write_text(Path(path).read_text() + canary)
@@ -123,7 +118,7 @@ def test_where_another_description_fails_the_vector_of_the_first_one_stays(
     gateway.finish(1, product_image=picture(seed=83))
     ((before,),) = gateway.rows("select embedding::text from media_ai_analysis")
     status, body = REFUSALS["the content"]
-    with serving(lambda h, _: reply(h, body, status, Content_Type="application/json")) as server:
+    with answering(body, status) as server:
         path = models_file(tmp_path, standins, server.url, describe='["first:another"]')
         services = gateway.changed(models_file=path)
         with transaction(services.engine) as connection:
@@ -161,7 +156,7 @@ def test_the_check_says_what_each_model_can_do(run: Run, standins: StandInAccess
 def test_the_check_fails_where_a_picture_is_refused_and_shows_none_to_a_model_that_only_writes(
     run: Run, standins: StandInAccess, tmp_path: Path
 ) -> None:
-    with serving(lambda h, _: reply(h, error(400, "image_unsupported")[1], 400)) as server:
+    with answering(error(400, "image_unsupported")[1], 400) as server:
         path = models_file(tmp_path, standins, server.url, describe='["first:words"]')
         Path(path).write_text(Path(path).read_text() + '[tasks.persona]\nuse = ["second:writer"]\n')
         outcome = run("models", "check", "--json", MODELS_FILE=path)

@@ -1,7 +1,6 @@
 """With MODERATION=hold nothing of an image leaves before its verdict, by no way and after no crash."""
 
 import itertools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from imgpipe_orchestration_tests.lifecycle.worker import killing_itself
 from imgpipe_orchestration_tests.media.conftest import Gateway, picture
 from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.moderation.conftest import OTHER, USER, process, saying, send, verdict
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import answering
 
 DOUBTFUL = "sexual=0.91,violence=0.1"
 
@@ -93,8 +92,7 @@ def test_what_google_says_is_likely_counts_and_what_it_does_not_say_waits_for_a_
     make_gateway: Callable[..., Gateway],
     standins: StandInAccess,
 ) -> None:
-    answer = json.dumps({"responses": [{"safeSearchAnnotation": {"racy": "UNLIKELY", **said}}]}).encode()
-    with serving(lambda h, _: reply(h, answer, Content_Type="application/json")) as google:
+    with answering({"responses": [{"safeSearchAnnotation": {"racy": "UNLIKELY", **said}}]}) as google:
         seeing = {**standins.seeing, "google_vision_endpoint": google.url}
         gateway = make_gateway(**seeing, moderation=mode, moderation_provider="google")
         sent = send(gateway, picture(seed=3))

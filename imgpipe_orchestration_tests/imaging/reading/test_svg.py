@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from PIL import Image
 from imgpipe_orchestration.errors import BadImage, TooLarge
 from imgpipe_orchestration.imaging.reading.svg import SIDE, check, is_svg, rasterised
 from imgpipe_orchestration.imaging.workshop import Workshop
-from imgpipe_orchestration_tests.partners.wire import reply, serving
+from imgpipe_orchestration_tests.partners.wire import answering
 
 XMLNS = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
@@ -61,10 +60,7 @@ def test_an_svg_is_known_by_its_beginning(before: str) -> None:
 
 
 def test_nothing_outside_is_asked_for_and_nothing_runs() -> None:
-    def behave(handler: BaseHTTPRequestHandler, _: int) -> None:
-        reply(handler, b"x")
-
-    with serving(behave) as canary:
+    with answering(b"x") as canary:
         inside = (
             f"<style>@import url({canary.url}/a.css); rect {{ background: url({canary.url}/b.png) }}</style>"
             f'<script href="{canary.url}/c.js">alert(1)</script>{GREEN}<image xlink:href="{canary.url}/d.png" '
