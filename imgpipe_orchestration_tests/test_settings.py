@@ -48,9 +48,7 @@ def test_an_empty_variable_and_what_another_release_wrote_are_passed_over(tmp_pa
     [
         ("GATEWAY_PORT", "eighty"),
         ("GATEWAY_PORT", "70000"),
-        ("LEASE_SECONDS", "0"),
         ("IMGPIPE_ENV", "staging"),
-        ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "LOUD"),
         ("RETENTION_DAYS", "-1"),
         ("RETENTION_DAYS", "1e12"),

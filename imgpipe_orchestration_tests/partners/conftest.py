@@ -7,8 +7,6 @@ from typing import TypeVar
 
 import pytest
 
-from imgpipe_orchestration.partners.flowise import Flowise
-from imgpipe_orchestration.partners.google_vision import GoogleVision
 from imgpipe_orchestration.partners.openai import OpenAIClient
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration_tests.conftest import StandInAccess
@@ -34,16 +32,6 @@ def openai(standins: StandInAccess, request: pytest.FixtureRequest) -> Iterator[
     client = OpenAIClient(request.node.nodeid, base_url=standins.openai_url, timeout=5, policy=QUICK)
     yield client
     client.close()
-
-
-@pytest.fixture
-def google(standins: StandInAccess) -> GoogleVision:
-    return GoogleVision(standins.google_url, "key", timeout=5, policy=QUICK)
-
-
-@pytest.fixture
-def flowise(standins: StandInAccess) -> Flowise:
-    return Flowise(standins.flowise_url, "key", timeout=5, policy=QUICK)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from imgpipe_orchestration.errors import PartnerAway, PartnerRefused, UnreadableAnswer
+from imgpipe_orchestration.errors import PartnerAway, UnreadableAnswer
 from imgpipe_orchestration.partners.flowise import PROSE, Flowise
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.partners.usage import Priced, Usage
@@ -102,12 +102,6 @@ def test_an_invalid_answer_is_charged_also_where_the_next_one_fails() -> None:
 def test_an_answer_of_megabytes_is_not_read() -> None:
     with pytest.raises(UnreadableAnswer, match="more than"):
         answered({"json": [{}] * 1_000_000})
-
-
-def test_an_unknown_flow_is_a_refusal(flowise: Flowise) -> None:
-    with pytest.raises(PartnerRefused) as caught:
-        flowise.predict("no-such-flow", "?", list[Persona])
-    assert caught.value.partner_status == 404
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from imgpipe_orchestration.errors import (
 from imgpipe_orchestration.partners.google_vision import GoogleVision, columns
 from imgpipe_orchestration.partners.retry import RetryPolicy
 from imgpipe_orchestration.storage import jsonb
+from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.partners.wire import reply, serving
 
 JPEG = b"\xff\xd8\xff" + bytes(100)
@@ -30,8 +31,8 @@ def annotated(answer: Any) -> dict[str, Any]:
         return columns(client.annotate(JPEG, size=(200, 100)).value["raw"], (200, 100))
 
 
-def test_a_photo_is_annotated(google: GoogleVision, photo: bytes) -> None:
-    seen = google.annotate(photo, size=(600, 400))
+def test_a_photo_is_annotated(standins: StandInAccess, photo: bytes) -> None:
+    seen = GoogleVision(standins.google_url, "key").annotate(photo, size=(600, 400))
     found = columns(seen.value["raw"], (600, 400))
     assert found["labels"][0]["name"] == "Landscape"
     assert found["detected_objects"][0]["box"] is not None
