@@ -28,8 +28,7 @@ def test_the_forecast_goes_on_at_the_pace_of_the_last_week() -> None:
 def test_the_bill_adds_up_whichever_way_it_is_read(seeing_gateway: Gateway, browser: Browser, tmp_path: Path) -> None:
     gateway = seeing_gateway
     gateway.upload(7, profile_image=picture())
-    gateway.upload(8, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(8, profile_image=picture())
     of_journal = sum(
         row.cost_usd for row in gateway.rows("select cost_usd from paid_call_uses where outcome = 'bought'")
     )

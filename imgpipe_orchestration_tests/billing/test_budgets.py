@@ -104,8 +104,7 @@ def test_paid_work_over_its_budget_waits_where_everybody_can_see_it_and_goes_on_
     assert (put["alert_at"], put["used_up"]) == ([0.5, 0.8, 1.0], True)
     refused = gateway.session.put(url, json={**body, "scope": "provider:mein"}, timeout=30)
     assert refused.status_code == 422 and "there are openai, google" in refused.text
-    gateway.upload(profile_image=picture())
-    gateway.run_due()
+    gateway.finish(profile_image=picture())
     query = "select status, providers from media_files f join media_ai_analysis a on a.media_id = f.id"
     ((status, providers),) = gateway.rows(query)
     assert status == "completed"

@@ -62,8 +62,10 @@ def run_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
     return run
 
 
-def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 300) -> None:
+def becomes(instance: dg.DagsterInstance, run_id: str, wanted: dg.DagsterRunStatus, seconds: float = 300) -> str:
+    """Wait for that; returns the run's id."""
     wait_for(lambda: run_of(instance, run_id).status is wanted, f"the run to be {wanted.value}", seconds)
+    return run_id
 
 
 def health(instance: dg.DagsterInstance, run_id: str) -> WorkerStatus:

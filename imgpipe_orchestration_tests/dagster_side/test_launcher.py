@@ -89,16 +89,14 @@ def test_a_postgresql_that_was_restarted_costs_the_daemon_a_look_and_no_run(
 
 
 def test_a_forked_run_logs_as_the_settings_say(instance: dg.DagsterInstance) -> None:
-    run_id = launch(instance, jobs.logged)
-    becomes(instance, run_id, SUCCESS)
+    run_id = becomes(instance, launch(instance, jobs.logged), SUCCESS)
     assert told(instance, run_id, "formatters") == ["TextFormatter"]
 
 
 def test_a_run_sends_its_spans_before_its_process_ends(instance: dg.DagsterInstance) -> None:
     """They go out in the background every five seconds; a forked process ends without unwinding."""
     with serving(lambda handler, _: reply(handler, b"")) as collector:
-        run_id = launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url})
-        becomes(instance, run_id, SUCCESS)
+        becomes(instance, launch(instance, jobs.traced, **{jobs.COLLECTOR_TAG: collector.url}), SUCCESS)
         wait_for(lambda: any(b"left by a run" in body for _, _, body in collector.requests), "the span")
 
 
@@ -108,8 +106,7 @@ def test_a_run_of_another_code_location_is_carried_out_by_that_ones_python(
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nTHEIRS=yes exec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    run_id = launch(instance, jobs.quick, python=str(python))
-    becomes(instance, run_id, SUCCESS)
+    run_id = becomes(instance, launch(instance, jobs.quick, python=str(python)), SUCCESS)
     pid = json.loads(run_of(instance, run_id).tags[PROCESS_TAG])["pid"]
     assert told(instance, run_id, "theirs", "pid") == ["yes", str(pid)]
 
@@ -146,8 +143,7 @@ def test_a_killed_run_is_seen_as_failed(instance: dg.DagsterInstance) -> None:
 def test_a_later_owner_of_the_pid_is_not_taken_for_the_run(
     instance: dg.DagsterInstance, launcher: ForkedRunLauncher
 ) -> None:
-    run_id = launch(instance, jobs.quick)
-    becomes(instance, run_id, SUCCESS)
+    run_id = becomes(instance, launch(instance, jobs.quick), SUCCESS)
     run = run_of(instance, run_id)
     described = json.loads(run.tags[PROCESS_TAG]) | {"pid": os.getpid()}
     assert launcher.check_run_worker_health(run.with_tags({PROCESS_TAG: json.dumps(described)})).status is (
@@ -178,8 +174,7 @@ def test_a_forkserver_may_take_long_to_start(instance: dg.DagsterInstance, monke
     monkeypatch.setattr(f"{module}._WARM", warm)
     monkeypatch.setattr(f"{module}.ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(subprocess, "Popen", slowly := Mock(side_effect=subprocess.Popen))
-    run_id = launch(instance, jobs.quick)
-    becomes(instance, run_id, SUCCESS)
+    becomes(instance, launch(instance, jobs.quick), SUCCESS)
     assert slowly.call_count == 1
     warm.close()
 
@@ -197,8 +192,7 @@ def test_a_forkserver_that_dies_or_hangs_is_replaced(instance: dg.DagsterInstanc
     else:
         _WARM._socket.settimeout(1)
         parent.suspend()
-    second = launch(instance, jobs.quick)
-    becomes(instance, second, SUCCESS)
+    becomes(instance, launch(instance, jobs.quick), SUCCESS)
     wait_for(gone, "the end of the hung one")
     assert run_of(instance, first).status is STARTED, "the runs of the dead one go on"
     instance.run_launcher.terminate(first)

@@ -98,9 +98,7 @@ def queued(instance: dg.DagsterInstance, job: dg.JobDefinition, queue: str = "cp
 
 def under_way(instance: dg.DagsterInstance, queue: str = "cpu") -> str:
     """A run that has begun and does not end by itself."""
-    run_id = queued(instance, jobs.endless, queue)
-    becomes(instance, run_id, dg.DagsterRunStatus.STARTED)
-    return run_id
+    return becomes(instance, queued(instance, jobs.endless, queue), dg.DagsterRunStatus.STARTED)
 
 
 def process_of(launcher: WorkersRunLauncher, run_id: str) -> psutil.Process:
@@ -123,8 +121,7 @@ def test_runs_succeed_in_processes_forked_from_one_parent(instance: dg.DagsterIn
 @over_each
 def test_a_worker_leaves_other_queues_alone(home: Path, instance: dg.DagsterInstance, worker: Worker) -> None:
     paid = queued(instance, jobs.quick, "paid")
-    ours = queued(instance, jobs.quick)
-    becomes(instance, ours, dg.DagsterRunStatus.SUCCESS)
+    becomes(instance, queued(instance, jobs.quick), dg.DagsterRunStatus.SUCCESS)
     assert run_of(instance, paid).status is dg.DagsterRunStatus.STARTING
     with working(home, "network,paid"):
         becomes(instance, paid, dg.DagsterRunStatus.SUCCESS)
@@ -195,11 +192,9 @@ def test_a_worker_that_is_told_to_stop_gives_its_runs_up_and_ends(home: Path, in
 def test_a_run_that_is_delivered_twice_runs_once(
     instance: dg.DagsterInstance, launcher: WorkersRunLauncher, worker: Worker
 ) -> None:
-    run_id = queued(instance, jobs.quick)
-    becomes(instance, run_id, dg.DagsterRunStatus.SUCCESS)
+    run_id = becomes(instance, queued(instance, jobs.quick), dg.DagsterRunStatus.SUCCESS)
     launcher.launch_run(LaunchRunContext(run_of(instance, run_id), workspace=None))
-    after = queued(instance, jobs.quick)
-    becomes(instance, after, dg.DagsterRunStatus.SUCCESS)
+    becomes(instance, queued(instance, jobs.quick), dg.DagsterRunStatus.SUCCESS)
     assert len(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)) == 1
 
 
@@ -216,8 +211,7 @@ def test_runs_go_on_while_the_broker_is_away(
     assert process.is_running()
     launcher.terminate(run_id)
     becomes(instance, run_id, dg.DagsterRunStatus.CANCELED)
-    again = queued(instance, jobs.quick)
-    becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
+    becomes(instance, queued(instance, jobs.quick), dg.DagsterRunStatus.SUCCESS)
 
 
 @over_redis
@@ -238,5 +232,4 @@ def test_a_redis_that_hangs_keeps_nobody_waiting(
             queued(instance, jobs.quick)
     finally:
         hung.resume()
-    again = queued(instance, jobs.quick)
-    becomes(instance, again, dg.DagsterRunStatus.SUCCESS)
+    becomes(instance, queued(instance, jobs.quick), dg.DagsterRunStatus.SUCCESS)

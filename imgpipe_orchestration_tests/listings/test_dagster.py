@@ -12,16 +12,13 @@ from imgpipe_orchestration.listings.definitions import definitions, process_imag
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.dagster_side.instances import project, tick, why_not
 from imgpipe_orchestration_tests.listings.conftest import JOB, photo, queued
+from imgpipe_orchestration_tests.media.worker import today
 
 IMAGES = listing_images.key
 CUT_SHORT = photo()[:-1000]
 
 
 pytestmark = pytest.mark.usefixtures("environment")
-
-
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def days_asked_for(instance: dg.DagsterInstance) -> list[str | None]:

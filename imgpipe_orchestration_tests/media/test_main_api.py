@@ -160,8 +160,7 @@ def test_a_report_has_the_verdict_also_of_a_slow_provider(
 ) -> None:
     standins.admin("POST", "delays", {"openai.moderations": 4})
     gateway = make_gateway(main_api_url=main_api.url, **standins.seeing)
-    gateway.upload(1, profile_image=picture(40, 30))
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture(40, 30))
     ((_, body),) = main_api.reports
     assert json.loads(body)["moderation"]["state"] == "clear"
 

@@ -73,8 +73,7 @@ def test_the_trace_of_an_upload_reaches_providers_the_callback_and_the_log(
         main_api_url=recorder.url, google_vision_api_key="k", google_vision_endpoint=f"{recorder.url}/google-vision"
     )
     gateway.session.headers["traceparent"] = GIVEN
-    assert gateway.upload(1, profile_image=picture()).status_code == 200
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture())
     (callback,) = sent_to(recorder, "/api/media/complete/1")
     assert callback.split("-")[1] == OURS
     assert callback != GIVEN

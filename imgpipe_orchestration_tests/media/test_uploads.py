@@ -120,8 +120,7 @@ def test_the_limit_on_pixels_is_a_setting_that_the_refusal_names(make_gateway: C
     answer = gateway.upload(1, product_image=picture(1000, 600))
     assert answer.status_code == 413
     assert "0.6 megapixels, the limit is 0.5 (setting IMAGE_MAX_MEGAPIXELS)" in answer.json()["detail"]
-    assert gateway.upload(1, product_image=picture(800, 600)).status_code == 200
-    gateway.run_due()
+    gateway.finish(1, product_image=picture(800, 600))
     assert gateway.rows("select status from media_files")[0][0] == "completed"
 
 

@@ -68,8 +68,7 @@ def test_an_outside_worker_completes_an_image_and_its_urls_are_replaced(gateway:
 
 
 def test_a_finished_image_that_was_deleted_does_not_wait_again(gateway: Gateway) -> None:
-    gateway.upload(1, profile_image=picture())
-    gateway.run_due()
+    gateway.finish(1, profile_image=picture())
     assert requests.delete(f"{gateway.url}/api/media/1", headers=gateway.as_user(1), timeout=30).status_code == 202
     assert gateway.rows("update pending_images set status = 'pending' returning 1")
     assert gateway.get("/api/media/pending/all", **gateway.as_worker).json() == {"images": [], "total": 0}

@@ -84,8 +84,7 @@ use = ["proxy:vectors"]
     health = f"http://127.0.0.1:{port}/health/liveliness"
     with running(command, health, tmp_path / "litellm.log", LITELLM_LOCAL_MODEL_COST_MAP="True"):
         gateway = make_gateway(models_file=str(tmp_path / "models.toml"), partner_timeout_seconds=30)
-        gateway.upload(1, profile_image=picture())
-        gateway.run_due()
+        gateway.finish(1, profile_image=picture())
     ((providers, answered, alt),) = gateway.rows("select providers, answered_by, alt_text from media_ai_analysis")
     assert (providers["openai_vision"], providers["openai_embedding"]) == ("ok", "ok"), providers
     assert answered == {"describe": "proxy:eyes", "embed": "proxy:vectors"} and alt

@@ -9,7 +9,6 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from unittest.mock import patch
@@ -31,6 +30,7 @@ from imgpipe_orchestration.wiring.services import Services
 from imgpipe_orchestration_tests.client import Client
 from imgpipe_orchestration_tests.conftest import StandInAccess
 from imgpipe_orchestration_tests.gateway.live import live
+from imgpipe_orchestration_tests.media.worker import today
 from imgpipe_orchestration_tests.partners.wire import Behaviour, reply, serving
 from imgpipe_orchestration_tests.vision_reports.backend import Backend, backend_serving
 
@@ -48,10 +48,6 @@ def job_of(name: str) -> dg.JobDefinition:
 def runnable(name: str) -> dg.ReconstructableJob:
     """The same, as Dagster runs it outside of tests."""
     return dg.build_reconstructable_job(__name__, "job_of", reconstructable_args=(name,))
-
-
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def listed_as(*entries: Any) -> Behaviour:
