@@ -65,7 +65,7 @@ def avatar_personas(
 
 
 # Without partitions: of an input with them Dagster asks the run's partition, and a launch by hand may give none. Not
-# downstream of `avatar_personas`: a backfill of assets on both sides of one that nobody makes leaves one side out.
+# after `avatar_personas`: a backfill stops at an asset that no job makes, and would leave out the pictures.
 generation_results = dg.AssetSpec(
     "generation_results",
     deps=[generation_tasks],

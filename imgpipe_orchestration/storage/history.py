@@ -118,7 +118,7 @@ _KEPT_ANSWERS = old_rows("kept_answers", key="route, caller, idempotency_key", e
 
 _PAID_CALL_USES = old_rows("paid_call_uses", ended="at")
 
-# Whose lease ended a day ago was killed: no call takes so long, nor does its buyer wait so long for the database.
+# A buyer whose lease ended a day ago was killed: no call takes so long, nor does a buyer wait so long for the database.
 _LOST_CALLS = text("""
     with lost as (delete from paid_calls where state = 'started' and bought_for is null
         and lease_until < now() - make_interval(secs => :days * 86400) returning *)

@@ -189,7 +189,7 @@ class Bucket:
         except NotFound:
             client = self.store.client
             there = client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
-            region = client.meta.region_name  # AWS wants it in the request, and refuses us-east-1 there
+            region = client.meta.region_name  # AWS wants it in the request, but refuses us-east-1 there
             where: Any = {"CreateBucketConfiguration": {"LocationConstraint": region}} if region != "us-east-1" else {}
             with _translated(self.name, asks_for_it=False), suppress(*there):
                 client.create_bucket(Bucket=self.name, **where)
